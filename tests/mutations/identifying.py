@@ -3,6 +3,7 @@
 from tests.mutations.mutation import Mutation
 
 DROPPED = ("tests/unit/group/test_dropped_tokens.py",)
+IDENTITY = ("tests/unit/group/test_identity.py",)
 VOLUMES = ("tests/unit/group/test_volumes.py",)
 
 MUTATIONS = (
@@ -109,5 +110,45 @@ MUTATIONS = (
         "    return {each.id for each in view.attachments_before.get(member.logical_id, ())}",
         "    return set()",
         VOLUMES,
+    ),
+    Mutation(
+        "2 one bearer",
+        "a pet without a token is the one that the newest listing shows",
+        "group/state/identity.py",
+        "if known is None or known == listed:",
+        "if known is None or listed:",
+        IDENTITY,
+    ),
+    Mutation(
+        "2 one bearer",
+        "a new leader identifies a pet without a token by its own listings alone",
+        "group/state/known.py",
+        "logical_id=known.logical_id, proven=",
+        "proven=",
+        IDENTITY,
+    ),
+    Mutation(
+        "2 one bearer",
+        "a logical ID that a pet may have, as the newest listing shows, gets another instance",
+        "group/plan/pets.py",
+        "(foreign.blocks, tags.blocks_creation, volumes.blocks)",
+        "(foreign.blocks, volumes.blocks)",
+        IDENTITY,
+    ),
+    Mutation(
+        "2 one bearer",
+        "a recorded creation is requested although a pet may have its logical ID",
+        "group/plan/intents.py",
+        "if foreign.blocks(builder, slot) or tags.blocks_creation(builder, slot):",
+        "if foreign.blocks(builder, slot):",
+        IDENTITY,
+    ),
+    Mutation(
+        "4 unknown is not missing",
+        "a token that is listed again does not show which pet an instance is",
+        "group/state/member.py",
+        'token = self.token or Token(tags.get(values.TAG_TOKEN, ""))',
+        "token = self.token",
+        IDENTITY,
     ),
 )

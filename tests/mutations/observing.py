@@ -216,8 +216,8 @@ MUTATIONS = (
         "5 never make it worse",
         "a start that the previous leader saw proven is not",
         "group/state/known.py",
-        "member.known(proven=known.proven,",
-        "member.known(proven=False,",
+        "logical_id=known.logical_id, proven=known.proven,",
+        "logical_id=known.logical_id, proven=False,",
         ("tests/unit/group/test_census.py",),
     ),
     Mutation(

@@ -159,7 +159,7 @@ class Controller:
             self.view.reset_backoffs()
             tags.forget(self.view)
         before = self.want
-        self.view.declare(pets=want.group.is_pets, version=want.hash, policy=self._backoff(want))
+        self.view.declare(pets=want.group.is_pets, declared=want.pet_ids, version=want.hash, policy=self._backoff(want))
         self.want = want
         self.view.versions.retry_prepare()
         self._limit()
@@ -446,6 +446,7 @@ class Controller:
         return GroupView(
             group=self.want.group.name,
             pets=self.want.group.is_pets,
+            declared=self.want.pet_ids,
             version=self.want.hash,
             policy=self._backoff(self.want),
             lag_s=self.account.capabilities.listing_lag_s,

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import pytest
 
+from infrakit.group.plan.classification import unattached
 from infrakit.instances.simulator import Simulator
 from infrakit.simulation.parts import SimulatedFlavor
 from infrakit.spi import errors
 from infrakit.spi.event import Kind
 from infrakit.spi.manager import Verdict
-from infrakit.spi.values import Allocation, Attachment, Description, GroupID, InstanceID, LogicalID, State
+from infrakit.spi.values import Allocation, Attachment, Description, GroupID, LogicalID, State
 from tests import worlds
 from tests.stage import MinimalProvider, Stage, in_virtual_time, pets
 
@@ -135,6 +136,6 @@ def test_what_a_member_lacks(held: tuple[str, ...] | None, state: State, lacking
         pet.description = msgspec.structs.replace(pet.description, attachments=found)
     observed = worlds.view(pet, pets=True)
     observed.attach(DECLARED, worlds.NEW)
-    assert [each.id for each in observed.unattached(pet, worlds.NEW)] == lacking
-    assert not observed.unattached(pet, worlds.OLD)
-    assert InstanceID("i-a") in observed.members
+    assert [each.id for each in unattached(worlds.want(ids="a"), observed, pet)] == lacking
+    outdated = msgspec.structs.replace(pet, hash=worlds.OLD)
+    assert not unattached(worlds.want(ids="a"), observed, outdated)

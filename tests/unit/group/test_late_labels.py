@@ -208,7 +208,7 @@ def test_what_a_late_label_replaces_is_expected_again() -> None:
     member.was_labelled("second", "", NOW - 1.0)
     for serial, version in enumerate(("first", "second"), start=2):
         tags = {values.TAG_GROUP: "g", values.TAG_HASH: version}
-        member.listed(Description(id=member.id, tags=tags), serial=serial, pets=False, at=NOW)
+        member.listed(Description(id=member.id, tags=tags), serial=serial, declared=None, at=NOW)
         assert member.hash == version
     view.observed_at = NOW + 10 * LAG_S
     found = evidence(view)
@@ -221,5 +221,5 @@ def test_a_version_that_no_label_sets_is_not_accepted() -> None:
     member.label_requested("second", until=NOW)
     for serial, (version, at) in enumerate([("other", NOW), ("second", NOW + 1.0)], start=2):
         tags = {values.TAG_GROUP: "g", values.TAG_HASH: version}
-        member.listed(Description(id=member.id, tags=tags), serial=serial, pets=False, at=at)
+        member.listed(Description(id=member.id, tags=tags), serial=serial, declared=None, at=at)
         assert member.hash == "first"

@@ -182,10 +182,10 @@ def test_of_two_instances_with_one_logical_id_the_one_that_holds_the_volume_is_k
     world = view(pet("a", name="i-1", age_s=900), pet("a", name="i-2", age_s=50, has_returned=True), pets=True)
     world.attach({LogicalID("a"): (volume,)}, NEW)
     for each, held in zip(world.members.values(), ((), (volume,)), strict=True):
-        each.read(msgspec.structs.replace(each.description, attachments=held), pets=True)
+        each.read(msgspec.structs.replace(each.description, attachments=held), declared=())
     assert verbs(decide(want(ids="a"), world)) == [("destroy", "i-1")]
     for each in world.members.values():
-        each.read(msgspec.structs.replace(each.description, attachments=(volume,)), pets=True)
+        each.read(msgspec.structs.replace(each.description, attachments=(volume,)), declared=())
     assert decide(want(ids="a"), world).actions == ()
 
 

@@ -184,7 +184,7 @@ def test_failures_end_when_their_own_version_has_been_healthy_for_long() -> None
 def test_a_change_of_the_version_ends_the_delay_of_unresolved_creations() -> None:
     observed = view()
     observed.pending[Slot("1")] = pending("unknown", retry_at=5000.0)
-    observed.declare(pets=False, version="two", policy=observed.policy)
+    observed.declare(pets=False, declared=frozenset(), version="two", policy=observed.policy)
     assert observed.pending[Slot("1")].retry_at == 0.0
 
 

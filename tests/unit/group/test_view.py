@@ -277,5 +277,5 @@ def test_turning_cattle_into_pets_rereads_the_slots() -> None:
     observed = view(pets=False)
     observe(observed, described("i-1", slot="1"), at=1)
     assert observed.members[InstanceID("i-1")].slot == "1"
-    observed.declare(pets=True, version="", policy=observed.policy)
+    observed.declare(pets=True, declared=frozenset(), version="", policy=observed.policy)
     assert observed.members[InstanceID("i-1")].slot == "10.0.0.1"

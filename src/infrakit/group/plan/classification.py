@@ -30,6 +30,8 @@ class Classification(msgspec.Struct, kw_only=True):
     unattached: dict[InstanceID, tuple[Attachment, ...]] = msgspec.field(default_factory=dict)
     settling: int = 0  # number of the ready that are new, and not healthy for Settle yet
     by_slot: dict[Slot, list[Member]] = msgspec.field(default_factory=dict)
+    # Logical IDs that members are listed with which are other pets, by earlier listings: one of the two may be wrong.
+    disputed: dict[Slot, Member] = msgspec.field(default_factory=dict)
     next_check: float = float("inf")  # loop time at which the classification may change without an event
 
     @property
@@ -46,6 +48,8 @@ def classify(want: DesiredState, view: GroupView) -> Classification:
     for member in view.members.values():
         if member.slot is not None:
             classified.by_slot.setdefault(member.slot, []).append(member)
+        if view.pets:
+            classified.disputed |= {Slot(each): member for each in member.names if each != member.logical_id}
         if member.leaving or member.state is State.STOPPING:
             classified.leaving.append(member)
             continue
@@ -86,7 +90,9 @@ def _classify_version(classified: Classification, want: DesiredState, member: Me
 
 def unattached(want: DesiredState, view: GroupView, member: Member) -> tuple[Attachment, ...]:
     """Return the declared attachments that a member lacks; none if it is out of date, and may need others."""
-    return view.unattached(member, member.hash) if want.is_current(member) else ()
+    if member.logical_id is None or not want.is_current(member):
+        return ()
+    return member.lacks(view.attachments.get(member.logical_id, ()))
 
 
 def _classify_health(classified: Classification, member: Member, *, now: float, grace_s: float, after_s: float) -> None:

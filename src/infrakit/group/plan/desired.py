@@ -37,6 +37,10 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
         return self.group.properties.allocation.logical_ids or ()
 
     @property
+    def pet_ids(self) -> frozenset[LogicalID]:
+        return frozenset(self.logical_ids)
+
+    @property
     def hash(self) -> str:
         """The version of new instances: the declared one, or the proven one while its rolling update is stopped.
 

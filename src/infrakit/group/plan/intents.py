@@ -9,7 +9,7 @@ of another instance: one that has the ID of a terminated instance now.
 """
 
 from infrakit.group.actions import Cancel, Priority, Provision, Settle
-from infrakit.group.plan import foreign, versions, volumes
+from infrakit.group.plan import foreign, tags, versions, volumes
 from infrakit.group.plan.builder import PlanBuilder, duration
 from infrakit.group.state.creation import Creation, Phase
 from infrakit.group.state.member import Member
@@ -45,7 +45,9 @@ def retry(builder: PlanBuilder, slot: Slot, pending: Creation, why: str) -> None
     if held_by is not None:
         builder.block(slot, f"{slot} is declared and {why}; waiting for the termination of {held_by.id}", "one-intent")
         return
-    if foreign.blocks(builder, slot) or (want.group.is_pets and volumes.blocks(builder, slot)):
+    if foreign.blocks(builder, slot) or tags.blocks_creation(builder, slot):
+        return
+    if want.group.is_pets and volumes.blocks(builder, slot):
         return
     builder.actions.append(
         Provision(

@@ -7,7 +7,7 @@ join all at once, because waiting would protect nothing: so a new ensemble boots
 from collections.abc import Iterator
 
 from infrakit.group.actions import Priority, Provision
-from infrakit.group.plan import exchange, foreign, limits, versions, volumes
+from infrakit.group.plan import exchange, foreign, limits, tags, versions, volumes
 from infrakit.group.plan.builder import PlanBuilder, duration, plural
 from infrakit.group.plan.classification import holders
 from infrakit.group.state.creation import Creation, Phase
@@ -47,7 +47,7 @@ def create(builder: PlanBuilder) -> None:
         if held_by:
             _explain_holder(builder, logical_id, held_by)
             continue
-        if foreign.blocks(builder, slot) or volumes.blocks(builder, slot):
+        if any(rule(builder, slot) for rule in (foreign.blocks, tags.blocks_creation, volumes.blocks)):
             continue
         version = versions.of_new(builder, slot)
         if builder.backs_off(slot, f"logical ID {logical_id}", version=version):

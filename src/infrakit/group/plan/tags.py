@@ -11,7 +11,7 @@ from infrakit.group.actions import Provision
 from infrakit.group.plan.builder import PlanBuilder, plural
 from infrakit.group.state.member import Member
 from infrakit.group.state.tags import BROKEN, RULE
-from infrakit.spi.values import TAG_HASH, TAG_LOGICAL_ID
+from infrakit.spi.values import TAG_HASH, TAG_LOGICAL_ID, Slot
 
 
 def explain(builder: PlanBuilder) -> None:
@@ -38,7 +38,27 @@ def explain(builder: PlanBuilder) -> None:
         listed = member.listed_logical_id
         what = f"{member.id} is listed {f'as {listed}' if listed else 'without its logical ID'}; {shown}"
         remedy = f"set its tag {TAG_LOGICAL_ID} to {member.logical_id}"
+        if listed in member.names:  # no token shows which of the two it is
+            remedy += f"; if it is {listed}, destroy it: infrakit instance destroy {member.id}"
         builder.block(member.id, what, RULE, remedy=remedy, key="logical-id")
+
+
+def blocks_creation(builder: PlanBuilder, slot: Slot) -> bool:
+    """Whether a member may have that logical ID, although it is another one; if so, add a blocked action."""
+    member = builder.classified.disputed.get(slot)
+    if member is None:
+        return False
+    builder.block(
+        slot,
+        f"logical ID {slot} may be that of {member.id}, which was listed with it and is {member.logical_id} by other "
+        "listings: no second instance",
+        "one-per-logical-id",
+        refused=True,
+        remedy=f"set the tag {TAG_LOGICAL_ID} of {member.id} to {member.logical_id} if that is right, else destroy it: "
+        f"infrakit instance destroy {member.id}",
+        key="disputed",
+    )
+    return True
 
 
 def blocks_replacement(builder: PlanBuilder, member: Member) -> bool:

@@ -1,14 +1,14 @@
 """Members that the previous leader knew, until this leader has listed them, or their termination is confirmed."""
 
 import math
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping
 
 import msgspec
 
 from infrakit.gate.census import Census, KnownMember, unpack
 from infrakit.group.state.member import Member
 from infrakit.spi import values
-from infrakit.spi.values import Description, GroupID, InstanceID, Slot, State
+from infrakit.spi.values import Description, GroupID, InstanceID, LogicalID, Slot, State
 
 
 class Known(msgspec.Struct, kw_only=True):
@@ -38,6 +38,7 @@ class Known(msgspec.Struct, kw_only=True):
         members: Mapping[InstanceID, Member],
         *,
         group: GroupID,
+        declared: Collection[LogicalID] | None,
         version: str,
         creating: Container[Slot],
         begun_at: float,
@@ -55,7 +56,9 @@ class Known(msgspec.Struct, kw_only=True):
             if member is None:
                 yield _description(known, group)
             elif None in (member.token, known.token) or member.token == known.token:
-                member.known(proven=known.proven, version=version if known.hash == version else "")
+                is_current = known.hash == version
+                member.known(logical_id=known.logical_id, proven=known.proven, version=version if is_current else "")
+                member.read_again(declared)
         self.members = ()
         current = self.current_now(version)
         by_slot = {member.slot: member for member in members.values()} if self.slots else {}

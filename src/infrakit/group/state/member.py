@@ -3,7 +3,7 @@
 import datetime
 import enum
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
@@ -54,6 +54,7 @@ class Member(msgspec.Struct, kw_only=True):
     labels_requested: dict[str, float] = msgspec.field(default_factory=dict)
     made_from: str = ""  # its member version; empty: not known
     listed_as: Description | None = None  # exactly as the newest listing shows it
+    names: tuple[LogicalID, ...] = ()  # of a pet: the logical IDs that it holds if they are declared, its own first
     identified_by: str = ""  # what shows the logical ID of a pet that is listed without it, or with another
     state: State = State.UNSPECIFIED
     listed_at: float = -math.inf  # loop time at which the first listing that showed it was complete
@@ -118,11 +119,13 @@ class Member(msgspec.Struct, kw_only=True):
 
     # -- observations ----------------------------------------------------------------------------------------------
 
-    def listed(self, description: Description, *, serial: int, pets: bool, at: float) -> None:
+    def listed(
+        self, description: Description, *, serial: int, declared: Collection[LogicalID] | None, at: float
+    ) -> None:
         """Update the member from a listing that contains it, complete at loop time `at`."""
         self.serial = serial
         if self.listed_as is not description and self.listed_as != description:
-            self.read(description, pets=pets)
+            self.read(description, declared=declared)
             self._label_listed(at)
             self.changes.bump()
         if self.missing_since is not None:
@@ -145,12 +148,14 @@ class Member(msgspec.Struct, kw_only=True):
         self.missed += 1
         self.changes.bump()
 
-    def known(self, *, proven: bool = False, version: str = "") -> None:
-        """Record that the previous leader knew it; whether its start was proven; its version, if the tag was lost."""
+    def known(self, *, logical_id: LogicalID | None = None, proven: bool = False, version: str = "") -> None:
+        """Record that the previous leader knew it: as which pet, whether its start was proven, and its version."""
         self.listed_at = -math.inf
         if version and self.hash != values.BOOTSTRAP:
             self.hash = version
         self.was_stable = self.was_stable or proven
+        if logical_id is not None:
+            self.names = (logical_id, *(each for each in self.names if each != logical_id))
         self.changes.bump()
 
     def identify(self, *, is_self: bool) -> None:
@@ -181,15 +186,16 @@ class Member(msgspec.Struct, kw_only=True):
         self.healthy_since = self.unhealthy_since = None
         self.changes.bump()
 
-    def read(self, description: Description, *, pets: bool) -> None:
-        """Set identity, version and state from the provider's description."""
+    def read(self, description: Description, *, declared: Collection[LogicalID] | None) -> None:
+        """Set identity, version and state from the provider's description. `declared`: of pets; None: cattle."""
         tags = description.tags or {}
         self.description, self.listed_as, self.identified_by = description, description, ""
-        logical_id: str | None = self.listed_logical_id or None
-        if pets:
-            logical_id, self.identified_by = identity.of_pet(logical_id, self.logical_id, self.token, tags)
-        slot = logical_id if pets else tags.get(values.TAG_SLOT)
-        self.logical_id = LogicalID(logical_id) if logical_id else None
+        self.logical_id = LogicalID(self.listed_logical_id) if self.listed_logical_id else None
+        if declared is not None:
+            token = self.token or Token(tags.get(values.TAG_TOKEN, ""))
+            found = identity.of_pet(self.logical_id, self.names, token, tags, declared=declared)
+            self.logical_id, self.identified_by, self.names = found
+        slot = self.logical_id if declared is not None else tags.get(values.TAG_SLOT)
         if self.identified_by:
             self.description = msgspec.structs.replace(description, logical_id=self.logical_id)
         self.slot = Slot(slot) if slot else None
@@ -201,9 +207,14 @@ class Member(msgspec.Struct, kw_only=True):
         self.made_from = tags.get(values.TAG_MADE_FROM, self.made_from)
         self.state = description.state or State.UNSPECIFIED
 
+    def read_again(self, declared: Collection[LogicalID] | None) -> None:
+        """Identify it again, because what is declared or known of it has changed."""
+        self.read(self.listed_as or self.description, declared=declared)
+
     def recognised_as(self, logical_id: LogicalID, by: str) -> None:
         """Record which pet it is, although it is listed without a logical ID."""
         self.logical_id, self.slot, self.identified_by = logical_id, Slot(logical_id), by
+        self.names = (logical_id, *self.names)
         self.description = msgspec.structs.replace(self.description, logical_id=logical_id)
         self.changes.bump()
 
@@ -291,7 +302,13 @@ class Member(msgspec.Struct, kw_only=True):
 
 
 def discovered(
-    description: Description, *, pets: bool, now: float, wall: float, changes: Revision, leaving: Leaving
+    description: Description,
+    declared: Collection[LogicalID] | None,
+    *,
+    now: float,
+    wall: float,
+    changes: Revision,
+    leaving: Leaving,
 ) -> Member:
     """Create the member for a newly listed instance, at loop time `now`, which is `wall` in seconds since 1970."""
     tags = description.tags or {}
@@ -310,7 +327,7 @@ def discovered(
         leaving=leaving,
         changes=changes,
     )
-    member.read(description, pets=pets)
+    member.read(description, declared=declared)
     changes.bump()
     return member
 

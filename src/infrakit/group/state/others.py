@@ -13,7 +13,7 @@ import msgspec
 from infrakit.group.state import identity
 from infrakit.spi import values
 from infrakit.spi.token import cluster_of
-from infrakit.spi.values import Description, GroupID, InstanceID, State, Token
+from infrakit.spi.values import Description, GroupID, InstanceID, State
 
 
 def logical_ids(instance: Description) -> set[str]:
@@ -21,8 +21,8 @@ def logical_ids(instance: Description) -> set[str]:
     tags = instance.tags or {}
     tagged = tags.get(values.TAG_LOGICAL_ID)
     listed = instance.logical_id or tagged
-    named, _ = identity.of_pet(listed, None, Token(tags.get(values.TAG_TOKEN, "")), tags)
-    return {each for each in (listed, tagged, named) if each}
+    created_as = identity.created_as(tags.get(values.TAG_TOKEN, ""), tags)
+    return {each for each in (listed, tagged, created_as) if each}
 
 
 class Omitted(msgspec.Struct, kw_only=True):

@@ -36,6 +36,7 @@ class GroupView(msgspec.Struct, kw_only=True):
 
     group: values.GroupID
     pets: bool
+    declared: frozenset[LogicalID] = frozenset()  # those of pets
     lag_s: float  # the lag that the provider promises: after it, every listing shows a change
     can_inspect: bool
     is_self: Callable[[Member], bool] = lambda _member: False  # this controller runs on it
@@ -75,13 +76,14 @@ class GroupView(msgspec.Struct, kw_only=True):
 
     # -- the declaration -------------------------------------------------------------------------------------------
 
-    def declare(self, *, pets: bool, version: str, policy: BackoffPolicy) -> None:
-        """Adopt a new declaration or new commands. If cattle become pets, or vice versa, slots are read again."""
+    def declare(self, *, pets: bool, declared: frozenset[LogicalID], version: str, policy: BackoffPolicy) -> None:
+        """Adopt a new declaration or new commands. What the members are depends on what is declared."""
         if pets != self.pets:
-            self.pets = pets
-            for member in self.members.values():
-                member.read(member.listed_as or member.description, pets=pets)
             self.backoffs.clear()
+        if (pets, declared) != (self.pets, self.declared):
+            self.pets, self.declared = pets, declared
+            for member in self.members.values():
+                member.read_again(self._names)
         if version != self.version:
             for creation in self.pending.values():
                 creation.retry_now()
@@ -95,12 +97,6 @@ class GroupView(msgspec.Struct, kw_only=True):
             self.attachments_before |= self.attachments
             self.attachments, self.attachments_of = declared, version
             self.changes.bump()
-
-    def unattached(self, member: Member, version: str) -> tuple[Attachment, ...]:
-        """Return the declared attachments that a member lacks, if it is of the declared version."""
-        if not self.attachments or member.logical_id is None or member.hash != version:
-            return ()
-        return member.lacks(self.attachments.get(member.logical_id, ()))
 
     def rolls_to(self, version: str) -> None:
         """Record that a rolling update to that version has started; empty: that it has converged."""
@@ -143,17 +139,21 @@ class GroupView(msgspec.Struct, kw_only=True):
         return new
 
     def _compare_with_known(self, begun_at: float, wall: float) -> None:
-        proof_s = max(self.lag_s, EMPTY_S)
         for omitted in self.known.compare(
             self.members,
             group=self.group,
+            declared=self._names,
             version=self.version,
             creating=self.pending,
             begun_at=begun_at,
-            proof_s=proof_s,
+            proof_s=max(self.lag_s, EMPTY_S),
         ):
             self._discover(omitted, begun_at, wall)
         self.changes.bump()
+
+    @property
+    def _names(self) -> frozenset[LogicalID] | None:
+        return self.declared if self.pets else None
 
     def disown(self, others: Iterable[Description]) -> None:
         """Drop members that are listed as instances of other clusters, because their lost tokens are shown again."""
@@ -186,7 +186,7 @@ class GroupView(msgspec.Struct, kw_only=True):
         if member is not None:
             if member.listed_as is description or member.is_incarnation(description):
                 is_new = not member.serial
-                member.listed(description, serial=self.serial, pets=self.pets, at=self.now)
+                member.listed(description, serial=self.serial, declared=self._names, at=self.now)
                 return member if is_new else None  # else the previous leader listed it, this one never did
             self.replaced.append(member)  # the provider has used its ID again, so it has terminated
             self.inherited.pop(member.id, None)
@@ -204,7 +204,7 @@ class GroupView(msgspec.Struct, kw_only=True):
 
     def _discover(self, description: Description, begun_at: float, wall: float) -> Member:
         leaving = Leaving.DESTROYING if description.id in self.inherited else Leaving.NO
-        member = discovered(description, pets=self.pets, now=begun_at, wall=wall, changes=self.changes, leaving=leaving)
+        member = discovered(description, self._names, now=begun_at, wall=wall, changes=self.changes, leaving=leaving)
         member.identify(is_self=self.is_self(member))
         self.members[member.id] = member
         return member
