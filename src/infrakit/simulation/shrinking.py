@@ -60,7 +60,7 @@ def _smaller(scenario: Scenario) -> Iterator[Scenario]:
         if getattr(scenario, name):
             yield _with(scenario, name, False)
     if len(scenario.groups) > 1:
-        for group in scenario.groups:
+        for group in scenario.groups[:1] if scenario.own_node else scenario.groups:  # replicas run on the first one
             yield _with(scenario, "groups", [group])
     if len(scenario.node_clocks) > 1 and not scenario.own_node:
         yield _with(scenario, "node_clocks", scenario.node_clocks[:-1])
