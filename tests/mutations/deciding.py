@@ -470,8 +470,8 @@ MUTATIONS = (
         "7 converged means converged",
         "a list that needs changes is good enough",
         "group/plan/__init__.py",
-        "proven and membership.is_settled(builder) and",
-        "proven and",
+        "proven and membership.is_settled(builder)",
+        "proven",
         LIST,
     ),
     Mutation(

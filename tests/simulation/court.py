@@ -64,6 +64,11 @@ class Court:
         self._revision += 1
         self.oracle.written(Document(name="declaration", revision=self._revision, body=b"{}"))
 
+    def rejoin(self) -> None:
+        """Let a node use the store again, instead of a copy."""
+        documents = [*self.oracle.durable.versions.values()]
+        self.oracle.rejoined({"declaration": self._revision}, documents)
+
     def create(self, slot: str, *, pet: bool = False, token: str = "", volume: str = "") -> None:
         """Request an instance, and let the provider create it."""
         spec = InstanceSpec(

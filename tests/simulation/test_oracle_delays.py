@@ -46,7 +46,7 @@ def test_while_nodes_use_copies_of_the_store_a_leader_may_follow_any_of_them(cou
     court.at(200, lambda: court.declare(ids="a b c", quorum=True, Destroying={"Who": "ann"}))
     court.at(201, *(court.oracle.forked for _ in range(copies)))
     court.at(202, lambda: court.declare(ids="a b c", quorum=True, version=1))
-    court.at(203, *(lambda: court.oracle.rejoined({"declaration": 4}) for _ in range(copies - 1)))
+    court.at(203, *(court.rejoin for _ in range(copies - 1)))
     court.at(204, lambda: court.destroy("sim-1"))
     court.at(205, lambda: court.destroy("sim-2"))
     assert court.verdict.startswith("5 never worse") == (copies == 0)
@@ -58,7 +58,7 @@ def test_a_leader_does_not_follow_a_copy_that_is_not_used_any_more(court: Court,
     quorum(court, "a b c")
     court.at(200, lambda: court.declare(ids="a b c", quorum=True, Destroying={"Who": "ann"}), court.oracle.forked)
     court.at(202, lambda: court.declare(ids="a b c", quorum=True, version=1))
-    court.at(203, lambda: court.oracle.rejoined({"declaration": 4}))
+    court.at(203, court.rejoin)
     court.at(203 + later_s, lambda: court.destroy("sim-1"), lambda: court.destroy("sim-2"))
     assert court.verdict.startswith("5 never worse") == (later_s == 1.0)
 

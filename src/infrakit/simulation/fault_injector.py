@@ -5,6 +5,7 @@ import collections
 import random
 from collections.abc import Callable, Mapping, Sequence
 
+from infrakit.manager.declaration import record
 from infrakit.simulation.hosts import Host, Process
 from infrakit.simulation.oracle import Oracle
 from infrakit.simulation.parts import FaultyStore
@@ -135,7 +136,7 @@ class FaultInjector:
             await asyncio.sleep(rng.uniform(5.0, 60.0))
         finally:
             host.member.use(self._store)
-            self._oracle.rejoined(self._store.mark())
+            self._oracle.rejoined(self._store.mark(), self._store.documents(record.NAME))
             self._is_restored = True
         await asyncio.sleep(rng.uniform(0.0, 20.0))
         self._accept()

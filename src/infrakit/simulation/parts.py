@@ -81,6 +81,10 @@ class FaultyStore(MemoryStore):
         """Return the present state, as the newest revision of each document."""
         return {name: revisions[-1].revision for name, revisions in self._revisions.items() if revisions}
 
+    def documents(self, name: str) -> Sequence[Document]:
+        """Return every revision of a document, the oldest first."""
+        return tuple(self._revisions.get(name, ()))
+
     def show(self, state: Mapping[str, int]) -> None:
         """Show an earlier state until `shows_old` is reset."""
         self._old, self.shows_old = dict(state), True

@@ -54,6 +54,7 @@ class World:
         self.flavor = _flavor(scenario, self.cloud, self.rng)
         if isinstance(self.flavor, ListingFlavor):
             self.flavor.removals.append(self.oracle.member_removed)
+        if isinstance(self.flavor, VotingFlavor):
             self.oracle.voters_of = self.flavor.voting
         self._report = report
         names = [f"n{number}" for number in range(1, len(scenario.node_clocks) + 1)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 import pytest
 
+from infrakit.group.plan import decide
 from infrakit.group.plan.classification import unattached
 from infrakit.instances.simulator import Simulator
 from infrakit.simulation.parts import SimulatedFlavor
@@ -139,3 +140,13 @@ def test_what_a_member_lacks(held: tuple[str, ...] | None, state: State, lacking
     assert [each.id for each in unattached(worlds.want(ids="a"), observed, pet)] == lacking
     outdated = msgspec.structs.replace(pet, hash=worlds.OLD)
     assert not unattached(worlds.want(ids="a"), observed, outdated)
+
+
+def test_nothing_has_converged_before_the_flavor_has_said_what_is_declared() -> None:
+    world = worlds.view(worlds.pet("a"), pets=True)
+    world.attachments_of = ""
+    plan = decide(worlds.want(ids="a"), world)
+    assert not plan.converged
+    assert any("waiting for the flavor's answer about attachments" in each.reason for each in plan.blocked)
+    world.attach({}, worlds.NEW)
+    assert decide(worlds.want(ids="a"), world).converged

@@ -224,3 +224,11 @@ async def test_a_quorum_that_loses_a_declared_member_while_it_shrinks_is_complet
         await stage.commit(pets("db", "a b c", quorum=True))
         await stage.converged()
         assert sorted(stage.alive("db")) == ["a", "b", "c"]
+
+
+def test_our_own_unhealthy_node_leaves_before_a_healthy_member_that_the_majority_needs() -> None:
+    """It comes last otherwise, and the other one would wait for it forever."""
+    extra = [pet("a"), pet("b", Health.UNHEALTHY, is_self=True)]
+    plan = decide(want(ids="d", quorum=True), view(pet("d"), *extra, pets=True))
+    assert [each.instance for each in plan.actions if isinstance(each, Destroy)] == ["i-b"]
+    assert any(each.subject == "i-a" and "the quorum needs 2" in each.reason for each in plan.blocked)

@@ -151,7 +151,8 @@ def _phase(builder: PlanBuilder) -> GroupPhase:
     if shrinking or any(block.rule == "scale-in" for block in builder.blocked):
         return GroupPhase.SCALING
     proven = limits.ready_count(builder) == want.size == len(view.members)
-    proven = proven and membership.is_settled(builder) and (want.group.is_pets or not cattle.doubles(builder))
+    proven = proven and membership.is_settled(builder)
+    proven = proven and (volumes.are_known(builder) if want.group.is_pets else not cattle.doubles(builder))
     changing = any(not isinstance(action, Settle) for action in builder.actions)
     if proven and not builder.unresolved and not changing and not classified.relabel and not classified.unversioned:
         return GroupPhase.CONVERGED

@@ -5,6 +5,7 @@ exist yet. So a mistyped list of logical IDs neither creates nor destroys more t
 that the new ones work, and the old ones keep their majority.
 """
 
+from infrakit.gate.voters import NO_MARGIN
 from infrakit.group.actions import Provision
 from infrakit.group.plan import limits, volumes
 from infrakit.group.plan.builder import PlanBuilder
@@ -31,7 +32,7 @@ def blocks_removal(builder: PlanBuilder, member: Member) -> str:
         return f"{builder.leaving[0].id} is leaving"
     size, ready, missing = builder.want.size, limits.ready_count(builder), absent(builder)
     if ready >= size:
-        return ""
+        return limits.would_break_quorum(builder, member) if builder.staying > NO_MARGIN else ""
     left = ready + limits.standing_in(builder) - (member in builder.classified.ready)
     joining = ready + len(missing) < size or any(isinstance(action, Provision) for action in builder.actions)
     # The member that needs its volume cannot join before it: it leaves first, as if it were replaced.

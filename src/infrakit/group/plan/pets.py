@@ -132,7 +132,6 @@ def remove(builder: PlanBuilder) -> None:
     for member in extra if want.quorum else extra[: limits.scale_in(builder, len(extra))]:
         what = f"logical ID {member.logical_id} is" if member.logical_id else "it has no logical ID and"
         why_not = exchange.blocks_removal(builder, member) if want.quorum else ""
-        why_not = why_not or limits.would_break_quorum(builder, member)
         if why_not:
             builder.block(
                 member.id, f"{what} not declared; members leave a quorum one at a time: {why_not}", "quorum-leave"

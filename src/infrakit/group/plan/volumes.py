@@ -21,7 +21,7 @@ Holder = Member | Description | Slot  # a member, an instance that is none, or a
 def blocks(builder: PlanBuilder, slot: Slot) -> bool:
     """Whether another instance holds a volume of that logical ID, or may; if so, add a blocked action."""
     view, want = builder.view, builder.want
-    if view.attachments_of != want.group.hash:
+    if not are_known(builder):
         declared = {Slot(each) for each in want.logical_ids}
         members = (m.id for m in view.members.values() if m.slot not in declared)
         requested = (f"the instance that was requested for {each}" for each in view.pending.keys() & builder.unwanted)
@@ -41,6 +41,11 @@ def blocks(builder: PlanBuilder, slot: Slot) -> bool:
                 _explain(builder, slot, holder, attachments([needed]))
                 return True
     return False
+
+
+def are_known(builder: PlanBuilder) -> bool:
+    """Whether the flavor has answered which attachments the declared version needs."""
+    return builder.view.attachments_of == builder.want.group.hash
 
 
 def holds_any_of(builder: PlanBuilder, member: Member, logical_ids: Iterable[LogicalID]) -> bool:
@@ -109,6 +114,9 @@ def _explain(builder: PlanBuilder, slot: Slot, holder: Holder, what: str) -> Non
 
 def explain_unattached(builder: PlanBuilder) -> None:
     """Explain which members lack declared attachments: they are not ready, and nothing is destroyed because of it."""
+    if not are_known(builder):
+        what = "what its members must hold is not known yet: waiting for the flavor's answer about attachments"
+        builder.block(builder.want.group.name, what, "attached")
     for instance, lacking in builder.classified.unattached.items():
         member = builder.view.members[instance]
         builder.block(

@@ -36,7 +36,7 @@ class Oracle:
         self.durable = Durable(self.facts)
         self.losses = Losses(self.facts, sure_health=sure_health)
         self.created = 0
-        self.voters_of: Callable[[GroupID], set[InstanceID]] = lambda _group: set()  # on a member list, if there is one
+        self.voters_of: Callable[[GroupID], set[InstanceID]] = lambda _group: set()  # that the flavor lists, if it does
         self.own_nodes: dict[str, LogicalID] = {}  # the members that are nodes of replicas, by the node
         self._identities = Identities(self.facts)
         self._creations = Creations(self.facts)
@@ -74,8 +74,9 @@ class Oracle:
         """A node begins to use a copy of the store."""
         self.facts.forked()
 
-    def rejoined(self, state: Mapping[str, int]) -> None:
+    def rejoined(self, state: Mapping[str, int], declarations: Sequence[Document]) -> None:
         """The node uses the store again, as `state` names it: what was written to its copy is lost."""
+        self.durable.rejoined(declarations)
         self.facts.rejoined(self.actors.bound_s * DRIFT)
         self.restored(state)
 

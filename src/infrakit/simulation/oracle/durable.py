@@ -1,6 +1,7 @@
 """Law 6: what was acknowledged is durable, in the order of the versions, with what the operator has declared."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from infrakit.simulation.oracle import exceptions
@@ -38,6 +39,10 @@ class Durable:
         self.versions = {version: each for version, each in self.versions.items() if version <= newest}
         self.newest_acknowledged = min(newest, self.newest_acknowledged)
         self._facts.declare(read(self.versions[newest]) if newest else Declared())
+
+    def rejoined(self, documents: Sequence[Document]) -> None:
+        """Know the versions of the store again: a copy of it has given their numbers to others."""
+        self.versions = {each.revision: each for each in documents}
 
     def _check_content(self, declared: Declared) -> None:
         for each in self._submitted.get(declared.why, ()):

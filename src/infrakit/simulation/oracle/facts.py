@@ -143,11 +143,14 @@ class Facts:
             was_managed = is_managed
         return since
 
-    def is_being_destroyed(self, group: GroupID) -> bool:
-        """Whether the newest declaration requests its destruction; of several stores, that in any of them."""
+    def in_effect(self, group: GroupID) -> list[DeclaredGroup]:
+        """The declarations of a group that a leader may follow now: of several stores, what any of them may contain."""
         began_at, until = self._forked
-        recent = self.group_since(group, began_at if self.now <= until else self.now)
-        return any(each.destroying for each in recent)
+        return self.group_since(group, began_at if self.now <= until else self.now)
+
+    def is_being_destroyed(self, group: GroupID) -> bool:
+        """Whether a declaration that is in effect requests its destruction."""
+        return any(each.destroying for each in self.in_effect(group))
 
     def forked(self) -> None:
         """A node begins to use a copy of the store."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from infrakit.simulation.oracle import exceptions
 from infrakit.simulation.oracle.declared import DeclaredGroup
 from infrakit.simulation.oracle.facts import KNOWN_S, RECORD_AGE_S, Facts, Life
+from infrakit.spi import values
 from infrakit.spi.values import GroupID, InstanceID
 
 PROVEN_S = 60.0  # of health, after which a start is proven
@@ -35,7 +36,7 @@ class Losses:
         self._ended: dict[InstanceID, Life] = {}  # what has terminated, and InfraKit has neither destroyed nor replaced
 
     def destroying(self, caller: str, life: Life | None, instance: InstanceID, *, voters: set[InstanceID]) -> None:
-        """Check a destruction when its call leaves the process of its caller; `voters` are those on a member list."""
+        """Check a destruction when its call leaves the process of its caller; `voters`: those that the flavor lists."""
         facts = self._facts
         self.unanswered.add((caller, instance))
         if life is None:
@@ -202,7 +203,9 @@ class Losses:
             if life.id not in voters:
                 return
         else:
-            total = max(group.size, len({each.place or each.id for each in facts.of_group(life.group)}))
+            size = min((each.size for each in facts.in_effect(life.group)), default=group.size)
+            shown = [each for each in facts.of_group(life.group) if values.TAG_GROUP in each.machine.tags]
+            total = max(size, len({each.place or each.id for each in shown}))
             members = [each for each in known.values() if each is not life]
             if self._has_another_bearer(life):
                 return
