@@ -79,6 +79,22 @@ def test_a_healthy_and_declared_member_is_not_destroyed(court: Court) -> None:
     assert court.verdict.startswith("4 unknown is not missing: sim-1 of g is destroyed while healthy")
 
 
+@pytest.mark.parametrize("size", [3, 4])
+def test_a_declaration_that_does_not_concern_the_group_changes_nothing(court: Court, size: int) -> None:
+    court.at(1, lambda: court.declare(3), *(lambda i=i: court.create(str(i)) for i in range(3)))
+    court.at(190, lambda: court.declare(size))
+    court.at(200, lambda: court.destroy("sim-1"))
+    assert court.verdict.startswith("4 unknown is not missing: sim-1 of g is destroyed") == (size == 3)
+
+
+@pytest.mark.parametrize("later_s", [80, 120])
+def test_a_member_that_boots_is_not_destroyed(court: Court, later_s: int) -> None:
+    court.at(1, lambda: court.declare(2, healing={"BootGrace": "100s"}), lambda: court.create("1"))
+    court.at(2, lambda: court.cloud.make_unhealthy(InstanceID("sim-1")))
+    court.at(later_s, lambda: court.destroy("sim-1"))
+    assert ("sim-1 of g is destroyed while booting" in court.verdict) == (later_s == 80)
+
+
 @pytest.mark.parametrize("version", [0, 1])
 def test_an_adopted_member_is_of_the_version_that_it_was_adopted_with(court: Court, version: int) -> None:
     tags = {values.TAG_GROUP: GROUP, values.TAG_HASH: values.BOOTSTRAP}

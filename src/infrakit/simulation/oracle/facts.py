@@ -193,4 +193,9 @@ class Facts:
     def is_calm(self, group: GroupID) -> bool:
         """Whether nothing has happened to the group that a controller need not know yet."""
         before = self.now - KNOWN_S
-        return self.declared_at < before and self.disturbed_at.get(group, -RECORD_AGE_S) < before
+        if self.disturbed_at.get(group, -RECORD_AGE_S) >= before:
+            return False
+        if self.now <= self._forked[1]:  # several declarations are in effect
+            return self.declared_at < before
+        declared = [each.groups.get(group) for each in self.since(before)]
+        return all(each == declared[0] for each in declared)  # changes of other groups do not concern it

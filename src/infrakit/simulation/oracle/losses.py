@@ -13,6 +13,7 @@ from infrakit.spi import values
 from infrakit.spi.values import GroupID, InstanceID
 
 PROVEN_S = 60.0  # of health, after which a start is proven
+SLOWEST = 0.95  # of the seconds of a replica, whose clock may run faster
 
 
 class Begun(NamedTuple):
@@ -59,7 +60,8 @@ class Losses:
             self._check_pace(life, group, recent)
             if not is_requested:
                 self._check_row(life, group, recent)
-                self._check_needed(life, group)
+        if not is_requested and (was_healthy or self._boots(life, group)):
+            self._check_needed(life, group, was_healthy=was_healthy)
         if not is_requested and not self._has_another_bearer(life):
             self._check_breaker(life, group, recent)
         if group.quorum:
@@ -167,8 +169,8 @@ class Losses:
             f"{', '.join(at_once)} of {life.group} are being destroyed at once, at most {limit} may be",
         )
 
-    def _check_needed(self, life: Life, group: DeclaredGroup) -> None:
-        """A healthy, declared and up-to-date member is never destroyed, unless there are too many of them."""
+    def _check_needed(self, life: Life, group: DeclaredGroup, *, was_healthy: bool) -> None:
+        """A declared and up-to-date member that is healthy or boots is never destroyed, unless there are too many."""
         facts = self._facts
         if not facts.is_calm(life.group) or not self._is_current(life, group):
             return
@@ -176,11 +178,18 @@ class Losses:
             is_needed = life.logical_id in group.ids
         else:
             is_needed = len(facts.of_group(life.group)) <= group.size
+        state = "healthy" if was_healthy else "booting"
         facts.require(
             not is_needed,
             exceptions.NEEDED,
-            f"{life.id} of {life.group} is destroyed while healthy, current and declared",
+            f"{life.id} of {life.group} is destroyed while {state}, current and declared",
         )
+
+    def _boots(self, life: Life, group: DeclaredGroup) -> bool:
+        """Whether it is within its boot grace, by the clock of any replica: then it may be unhealthy."""
+        boots_until = life.began_at + group.boot_grace_s * SLOWEST
+        is_single = not (life.revived or self._has_another_bearer(life))
+        return self._facts.now < boots_until and life.stopping_at is None and is_single
 
     def _is_current(self, life: Life, group: DeclaredGroup) -> bool:
         """Whether it is of the declared version. Another party's instance is of the one that it was adopted with."""
