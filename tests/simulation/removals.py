@@ -148,6 +148,8 @@ def adopt_any(ledger: EpochLedger, document: Document, _known: int, began: float
     contents = ledger._decode(document)
     if not ledger._is_mine(contents):
         ledger._lose("another replica holds the epoch")
+    if document.revision > ledger._revision:
+        ledger._revision, ledger._contents = document.revision, contents
     ledger._fence.proven(began)
 
 
