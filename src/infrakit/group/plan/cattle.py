@@ -40,12 +40,8 @@ def create(builder: PlanBuilder) -> None:
     known = len(view.known.slots)
     missing = want.size + extra - builder.staying - builder.pending
     if known and missing > 0:
-        builder.block(
-            want.group.name,
-            f"{plural(known, 'known member')} not listed since this leader took over; no replacement until the "
-            "termination is confirmed",
-            "not-listed",
-        )
+        reason = f"{plural(known, 'known member')} not listed since this leader took over"
+        builder.block(want.group.name, f"{reason}; no replacement until the termination is confirmed", "not-listed")
     if missing <= 0:
         return
     room = want.size + extra - len(view.members) - builder.unresolved

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from infrakit.group.orders import Orders
+from infrakit.group.orders import Orders, RolloutStop
 from infrakit.group.state.member import Member
 from infrakit.group.versions import MemberVersions
 from infrakit.spi.group import Group, amount, seconds
@@ -99,9 +99,15 @@ class DesiredState(msgspec.Struct, frozen=True, kw_only=True):
         return versions.of(logical_id)
 
     @property
+    def stop(self) -> RolloutStop | None:
+        """The command that has paused or aborted the rolling update to the declared version; None: none has."""
+        roll = self.orders.roll
+        return roll if roll is not None and roll.hash == self.group.hash else None
+
+    @property
     def rollout_stopped(self) -> bool:
         """Whether a command has paused or aborted the rolling update to the declared version."""
-        return self.orders.roll is not None and self.orders.roll.hash == self.group.hash
+        return self.stop is not None
 
     @property
     def can_lose(self) -> int:

@@ -98,11 +98,6 @@ def key(change: MembershipChange) -> str:
     return _KEY + change.id
 
 
-def is_key(backoff: str) -> bool:
-    """Whether a back-off key belongs to a change."""
-    return backoff.startswith(_KEY)
-
-
 def _subject(builder: PlanBuilder, change: MembershipChange) -> str:
     """Return the instance concerned if it is a member, else the group."""
     return builder.view.group if change.instance not in builder.view.members else str(change.instance)

@@ -5,6 +5,7 @@ back, see OnFailure.
 """
 
 from infrakit.group.actions import Priority, StopRollout
+from infrakit.group.orders import RolloutStop
 from infrakit.group.plan import limits, progress, tags
 from infrakit.group.plan.builder import PlanBuilder, duration, plural, times
 from infrakit.group.plan.canary import Canary
@@ -32,8 +33,8 @@ def update(builder: PlanBuilder) -> None:
         return
     if not classified.outdated:
         return
-    if want.rollout_stopped:
-        _explain_stop(builder)
+    if want.stop is not None:
+        _explain_stop(builder, want.stop)
         return
     why = limits.breaker(builder)
     if why:
@@ -101,10 +102,7 @@ def _failure(builder: PlanBuilder) -> str:
     return progress.stalled(builder)
 
 
-def _explain_stop(builder: PlanBuilder) -> None:
-    command = builder.want.orders.roll
-    if command is None:
-        return
+def _explain_stop(builder: PlanBuilder, command: RolloutStop) -> None:
     name = builder.want.group.name
     remedy = f"infrakit group resume {name}, infrakit group rollback {name}, or commit another version"
     builder.block(

@@ -90,8 +90,7 @@ def _holders(builder: PlanBuilder) -> Mapping[str, list[tuple[Slot | None, Holde
 def _held(builder: PlanBuilder) -> Iterator[tuple[Slot | None, Holder, Iterable[str]]]:
     view = builder.view
     for member in view.members.values():
-        if member.state is not State.TERMINATED:
-            yield member.slot, member, _held_by(builder, member)
+        yield member.slot, member, _held_by(builder, member)
     for slot in view.pending.keys() & builder.unwanted:
         yield slot, slot, [each.id for each in view.attachments_before.get(LogicalID(slot), ())]
     for instance in builder.foreign.values():
