@@ -20,6 +20,8 @@ DAMAGE = "a document or an answer that the code never writes"
 LONG = "it takes an hour, or thousands of members"
 ONE_PLUGIN = "all groups of a world have the same plugins, and logical IDs of their own"
 FORECAST = "a forecast, which no world asks for"
+FIRST = "a term adopts what the ledger contains before it counts a creation, and each record in it once"
+OWN_SLOT = "an instance of the same slot settles the creation, or blocks it before its volumes are compared"
 
 # By file: the first words of lines that the worlds do not reach, with the reason. Unit tests do.
 UNREACHED: dict[str, dict[str, str]] = {
@@ -32,6 +34,8 @@ UNREACHED: dict[str, dict[str, str]] = {
         "async with self._turn": NO_TERM,
         "if not self._is_recent": NO_TERM,
         "await self._request": NO_TERM,
+        "if self._halted is not None": NO_TERM,
+        "super().check()": NO_TERM,
         "raise ": NO_TERM,
         "super().__init__()": NO_TERM,
         "self._halted = halted": NO_TERM,
@@ -40,7 +44,11 @@ UNREACHED: dict[str, dict[str, str]] = {
         "if await self._answers": NO_TERM,
     },
     "gate/census.py": {"if len(ordinals) > SLOTS_MAX": DAMAGE, "raise ValueError": DAMAGE},
-    "gate/creations.py": {"while self._created and now": LONG, "del self._created[next": LONG},
+    "gate/creations.py": {
+        "while self._created and now": LONG,
+        "del self._created[next": LONG,
+        "if self.begin(token, now)": FIRST,
+    },
     "gate/guard.py": {
         "if self._unlimited": NO_TERM,
         'return ""': NO_TERM,
@@ -51,11 +59,17 @@ UNREACHED: dict[str, dict[str, str]] = {
         "builder.block(name, want.conflict": ONE_PLUGIN,
         "return _finish(builder, GroupPhase.UNMANAGED)": ONE_PLUGIN,
     },
+    "group/plan/cattle.py": {
+        "if known and missing > 0": LONG,
+        'reason = f"{plural(known': LONG,
+        'builder.block(want.group.name, f"{reason}; no replacement': LONG,
+    },
     "group/plan/limits.py": {"if not want.paced": FORECAST, "return surplus": FORECAST},
     "group/plan/versions.py": {
         "if (now.instance.plugin, now.flavor.plugin)": ONE_PLUGIN,
         "return want.group.hash  # this controller": ONE_PLUGIN,
     },
+    "group/plan/volumes.py": {"if other != slot": OWN_SLOT},
 }
 
 

@@ -19,7 +19,7 @@ import msgspec
 from infrakit.instances.simulator import Faults, Machine, Simulator
 from infrakit.spi import errors, values
 from infrakit.spi.instance import DestroyContext
-from infrakit.spi.values import Description, InstanceID, InstanceSpec, LogicalID, State
+from infrakit.spi.values import Attachment, Description, InstanceID, InstanceSpec, LogicalID, State
 
 T = TypeVar("T")
 
@@ -50,6 +50,8 @@ class Cloud(Simulator):
         self.more = more
         self.empty_until = 0.0  # true time until which listings are empty
         self.sick_until = 0.0  # true time until which no new machine becomes healthy
+        self.refuses_until = 0.0  # true time until which no creation is permitted
+        self.loses_until = 0.0  # true time until which creations are not answered, and create nothing
         self.watch_stops = False
         self.sent_at: dict[str, float] = {}  # when a call left its caller, by token or ID
         self.pending: collections.Counter[InstanceID] = collections.Counter()  # destructions that take effect later
@@ -68,6 +70,10 @@ class Cloud(Simulator):
 
     async def provision(self, *, spec: InstanceSpec) -> InstanceID:
         token = (spec.tags or {}).get(values.TAG_TOKEN, "")
+        if self._now() < self.refuses_until:
+            raise errors.Refused("the quota is used up", where="simulator")
+        if self._now() < self.loses_until:
+            raise errors.OutcomeUnknown("gateway timeout", where="simulator")
         if self._is_late():
             self._later(token, lambda: self._create(spec))
             raise errors.OutcomeUnknown("gateway timeout", where="simulator")
@@ -273,7 +279,9 @@ class Cloud(Simulator):
     def is_healthy(self, instance: InstanceID) -> bool:
         return super().is_healthy(self._aliases.get(instance, instance))
 
-    def foreign(self, group: str, logical_id: LogicalID | None) -> InstanceID | None:
+    def foreign(
+        self, group: str, logical_id: LogicalID | None, volumes: Sequence[Attachment] = ()
+    ) -> InstanceID | None:
         """Create an instance of a second installation with the same group name; None: the provider refuses it."""
         tags = {
             values.TAG_GROUP: group,
@@ -281,7 +289,7 @@ class Cloud(Simulator):
             values.TAG_HASH: "foreign",
         }
         with contextlib.suppress(errors.Conflict):
-            return self.adopt(tags=tags, logical_id=logical_id)
+            return self._create(InstanceSpec(tags=tags, logical_id=logical_id, attachments=tuple(volumes)))
         return None
 
     def real(self, instance: InstanceID) -> InstanceID:

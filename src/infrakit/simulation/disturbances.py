@@ -13,8 +13,12 @@ from infrakit.simulation.oracle import Oracle
 from infrakit.simulation.oracle.facts import KNOWN_S
 from infrakit.simulation.scenario import GroupPlan, Scenario
 from infrakit.spi import values
-from infrakit.spi.values import InstanceID, LogicalID
+from infrakit.spi.values import Attachment, InstanceID, LogicalID
 
+FAILS_S = {  # for how long creations fail: the longest time is that in which two of one slot are presumed absent
+    "refuse creations": (30.0, 160.0, 200.0),
+    "lose creations": (20.0, 420.0),
+}
 TAGS = (values.TAG_TOKEN, values.TAG_HASH, values.TAG_SLOT)
 
 
@@ -36,6 +40,14 @@ class Disturbances:
         match what:
             case "outage":
                 await self._outage(rng.uniform(5.0, 200.0))
+            case "refuse creations" | "lose creations":
+                await self._fail_creations(what, rng.choice(FAILS_S[what]))
+            case "stray":
+                self._cloud.adopt(tags={values.TAG_GROUP: group.name})
+            case "foreign volume" if group.volumes:
+                needed = rng.choice(group.ids)
+                volume = Attachment(id=group.named.get(needed, f"vol-{needed}"), type="volume")
+                self._cloud.foreign(group.name, LogicalID(f"{group.net}.{FOREIGN}-{rng.randrange(250)}"), [volume])
             case "sicken in turn":
                 await self._sicken_in_turn(self.alive(group), rng)
             case "empty" | "watch stops" | "seed" | "foreign" | "revive":
@@ -84,6 +96,14 @@ class Disturbances:
             if machine is not None and machine.lives:
                 self._cloud.make_unhealthy(instance)
             await asyncio.sleep(step_s)
+
+    async def _fail_creations(self, what: str, for_s: float) -> None:
+        until = self._timeline.now + for_s
+        if what == "refuse creations":
+            self._cloud.refuses_until = until
+        else:
+            self._cloud.loses_until = until
+        await asyncio.sleep(for_s)
 
     async def _outage(self, for_s: float) -> None:
         self._oracle.facts.outage(self._timeline.now + for_s)
@@ -147,6 +167,7 @@ class Disturbances:
             tokens=faults.tokens,
             exclusive=faults.exclusive,
         )
+        cloud.refuses_until = cloud.loses_until = 0.0
         cloud.more, cloud.empty_until, cloud.sick_until, cloud.watch_stops = CloudFaults(), 0.0, 0.0, False
         cloud.unalias()
         cloud.restore_tags()

@@ -119,6 +119,7 @@ class FlavorFaults(msgspec.Struct, frozen=True, kw_only=True):
 
     unknown_rate: float = 0.0
     prepare_fail_rate: float = 0.0
+    prepare_refuses: bool = False  # what it cannot prepare, it refuses
     attachments_fail_rate: float = 0.0
     prepare_s: float = 0.0
     drain_s: float = 0.0
@@ -148,7 +149,8 @@ class SimulatedFlavor:
         if self.faults.prepare_s:
             await asyncio.sleep(self._rng.random() * self.faults.prepare_s)
         if self._rng.random() < self.faults.prepare_fail_rate:
-            raise errors.PluginError("no join token")
+            kind = errors.Refused if self.faults.prepare_refuses else errors.PluginError
+            raise kind("no join token")
         if spec.logical_id is None:
             return spec
         held = self.declared_volumes(properties, allocation)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from infrakit.instances.simulator import Faults, Spread
+from infrakit.simulation import themes
 from infrakit.simulation.cloud import CloudFaults
 from infrakit.simulation.parts import FlavorFaults, StoreFaults, logical_ids
 
@@ -80,6 +81,13 @@ PROVIDER_FAULTS = (
     "foreign",  # an instance of a second installation
 )
 DEEDS = (*OPERATOR, *INSTANCE_FAULTS, *PROVIDER_FAULTS, *REPLICA_FAULTS)
+THEMED = (  # of worlds with a theme only, so that the other worlds remain as they are
+    "refuse creations",  # a quota is used up for a while
+    "lose creations",  # for a while, they are not answered, and create nothing
+    "stray",  # a machine with the group's tag alone
+    "foreign volume",  # an instance of a second installation holds the volume of a logical ID
+    "hand over",  # a logical ID is taken from one group, and given to the next one
+)
 
 
 Deed = tuple[float, str, int]  # an operator command or a fault: time, kind, seed for its details
@@ -263,7 +271,37 @@ def draw(seed: int, minutes: float, deeds: Sequence[str] = DEEDS, replicas: int 
         group.moves = group.pets and group.volumes and rng.random() < MOVING_SHARE
     if scenario.incomplete:  # then only the provider can prevent two instances with one logical ID
         scenario.faults = msgspec.structs.replace(scenario.faults, exclusive=True)
+    theme = themes.of(seed) if tuple(deeds) == DEEDS else None
+    if theme is not None:
+        _adopt(scenario, theme)
     return scenario
+
+
+def _adopt(scenario: Scenario, theme: themes.Theme) -> None:
+    """Let the facts of a theme coincide; what the seed has drawn for later remains."""
+    rng = random.Random(f"{scenario.seed} theme")
+    deeds = sorted((rng.uniform(since, until), what, _number(rng)) for since, until, what in theme.deeds)
+    drawn, replace = (scenario.operations, scenario.replica_faults), msgspec.structs.replace
+    early = [[each for each in deeds if (each[1] in REPLICA_FAULTS) is of_replicas] for of_replicas in (False, True)]
+    scenario.operations, scenario.replica_faults = (
+        [*first, *(each for each in later if each[0] >= themes.OVER_S)]
+        for first, later in zip(early, drawn, strict=True)
+    )
+    scenario.own_node = False
+    scenario.groups = [_group(rng, number) for number in range(theme.groups)]
+    for group in scenario.groups:
+        first = int(group.ids[0].rpartition(".")[2])
+        group.pets, group.size, group.ids = theme.pets, theme.size, [str(i) for i in logical_ids(theme.size, first)]
+        group.quorum, group.volumes = group.quorum and theme.pets, group.volumes and theme.pets
+        group.updating |= {**theme.updating, **({"MaxSurge": 0} if theme.pets else {})}
+        group.healing |= theme.healing
+        for field, value in theme.group.items():
+            setattr(group, field, value)
+    faults = {"silent_partial_rate": 0.0, "empty_rate": 0.0, "lag_max": None, **theme.faults}
+    scenario.faults = replace(scenario.faults, **faults)
+    scenario.faults = replace(scenario.faults, lag_max=scenario.faults.listing_lag_s * LAG_RATE)
+    scenario.cloud = replace(scenario.cloud, **theme.cloud)
+    scenario.flavor = replace(scenario.flavor, **theme.flavor)
 
 
 def _host_replicas(scenario: Scenario) -> None:

@@ -109,6 +109,16 @@ class OperatorWorkload:
             group.bad = what == "bad version"
         await self.commit(group)
 
+    async def hand_over(self, group: GroupPlan, other: GroupPlan, rng: random.Random) -> None:
+        """Take a logical ID from one group, and give it to another one."""
+        if group is other or not (group.pets and other.pets) or len(group.ids) < 2:
+            return
+        moved = rng.choice(group.ids)
+        group.ids = [each for each in group.ids if each != moved]
+        await self.commit(group)
+        other.ids = [*other.ids, moved]
+        await self.commit(other)
+
     async def commit(self, group: GroupPlan) -> None:
         text = group.document()
 

@@ -204,6 +204,9 @@ class World:
                 await self.workload.end_rollout(name, rollback=what == "rollback")
             case "evict" | "shrink" if alive := self.disturbances.alive(group):
                 await self.workload.evict(group, rng.choice(alive), replace=what == "evict" or group.pets)
+            case "hand over":
+                groups = self.scenario.groups
+                await self.workload.hand_over(group, groups[(groups.index(group) + 1) % len(groups)], rng)
             case "destroy" | "destroy volumes":
                 await self.workload.destroy(name, volumes=what == "destroy volumes")
             case "free":
