@@ -17,7 +17,7 @@ ROOT = Path(infrakit.__file__).parent
 
 NO_TERM = "it acts outside a leadership term: bootstrap, recovery, teardown"
 DAMAGE = "a document or an answer that the code never writes"
-LONG = "it takes an hour, or thousands of members"
+LONG = "it takes an hour, or more than 500 members"
 ONE_PLUGIN = "all groups of a world have the same plugins, and logical IDs of their own"
 FORECAST = "a forecast, which no world asks for"
 FIRST = "a term adopts what the ledger contains before it counts a creation, and each record in it once"
