@@ -61,8 +61,10 @@ class Member:
             self.process = None
 
     def pause(self) -> None:
+        """Stop all of its threads: on a busy machine, some may run for a while after the signal was sent."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
 
     def resume(self) -> None:
         assert self.process is not None
