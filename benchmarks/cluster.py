@@ -76,6 +76,14 @@ class Cluster:
                 return
             await asyncio.sleep(0.01)
 
+    async def diverged(self) -> None:
+        """Wait until the controller has seen that its group is not as declared."""
+        while True:
+            controller = self.replica.term and self.replica.term.controllers.get("workers")  # type: ignore[call-overload]
+            if controller and not controller.plan.converged:
+                return
+            await asyncio.sleep(0.001)
+
 
 @contextlib.asynccontextmanager
 async def cluster(faults: Faults | None = None) -> AsyncIterator[Cluster]:
